@@ -37,6 +37,9 @@ class ThermalRules:
     body_offsets: tuple[BodyOffset, ...]
     retests_max: int
     retest_rest_ms: int
+    settle_ms: int  # of a measuring cycle: thrown away after somebody is there
+    sample_interval_ms: int
+    cycle_ms: int  # a cycle without enough samples ends after this
     lockout_ms: int  # a fever locks its lane this long unless a guard releases it with a hand-over
 
 

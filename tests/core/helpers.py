@@ -49,6 +49,9 @@ POLICY = Policy(
         body_offsets=(BodyOffset(1600, 340), BodyOffset(2000, 300), BodyOffset(2600, 260)),
         retests_max=2,
         retest_rest_ms=5000,
+        settle_ms=500,
+        sample_interval_ms=150,
+        cycle_ms=5000,
         lockout_ms=600_000,
     ),
     encounter=EncounterRules(
@@ -103,7 +106,7 @@ class Bench:
     """A gate on a bench: feeds inputs, lets time pass by waking exactly when asked to, keeps every effect."""
 
     rules: Rules = field(default_factory=rules_of)
-    now: Now = Now(1_000_000_000_000, NOON)
+    now: Now = field(default_factory=lambda: Now(1_000_000_000_000, NOON))
     trust: ClockTrust = ClockTrust.TRUSTED
     effects: list[tuple[Now, Effect]] = field(default_factory=list)
 

@@ -1,5 +1,7 @@
 """One resident, one car, one feverish driver: the main stories, step by step."""
 
+from typing import Any
+
 from edge.core.barrier import Phase as BarrierPhase
 from edge.core.facts import (
     ActuationFact,
@@ -33,7 +35,7 @@ from edge.core.model import ExceptionKind, LaneKind, Level, Line, LockoutCause, 
 from .helpers import Bench, good_pass, lane_rules, rules_of, samples, wall
 
 
-def ready(**kwargs) -> Bench:
+def ready(**kwargs: Any) -> Bench:
     bench = Bench(**kwargs)
     for lane in bench.rules.lanes:
         bench.at_rest(lane.lane)
