@@ -45,7 +45,7 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """CLOCK_MONOTONIC and CLOCK_REALTIME; the kernel reports jumps (a timerfd that any setting of the clock cancels)."""
+    """CLOCK_MONOTONIC and CLOCK_REALTIME; setting the latter is noticed (it cancels a timerfd)."""
 
     def __init__(self) -> None:
         self._callbacks: list[Callable[[], None]] = []
