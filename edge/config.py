@@ -1,4 +1,4 @@
-"""The gate's configuration: the only place where its option names are spelled. Numbers of the notice are in the policy."""
+"""The gate's configuration: the only place where its option names are spelled. The notice's numbers are the policy's."""
 
 import base64
 import binascii

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from edge import encode
 from edge.clock import Clock
 from edge.core.effects import Record
-from edge.core.facts import Fact
 from edge.core.inputs import CommitFailed, Committed, DiskIs, GateInput
 from edge.core.model import ClockTrust, Now
 from edge.outbox import Draft, Outbox, OutboxError
@@ -38,13 +37,17 @@ class Recorder:
     """The only writer of the outbox. `answer` takes Committed, CommitFailed and DiskIs back into the gate."""
 
     def __init__(
-        self, outbox: Outbox, origin: encode.Origin, clock: Clock, answer: Callable[[GateInput], None], wake_pump: Callable[[], None]
+        self,
+        outbox: Outbox,
+        origin: encode.Origin,
+        clock: Clock,
+        answer: Callable[[GateInput], None],
+        wake_pump: Callable[[], None],
     ) -> None:
         self._outbox, self._origin, self._clock = outbox, origin, clock
         self._answer, self._wake_pump = answer, wake_pump
         self._waiting: deque[Pending] = deque()
         self._arrived = asyncio.Event()
-        self._busy = False
         self._disk_works = True
         self.dropped = 0
 
@@ -64,24 +67,17 @@ class Recorder:
                 await self._write()
 
     async def drain(self) -> None:
-        """Write what waits now; used at the end of a process. Gives up when the disk fails."""
-        while (self._waiting or self._busy) and self._disk_works:
-            await asyncio.sleep(0)
-            if not self._busy:
-                await self._write()
+        """Write what waits, at the end of a process after `run` was cancelled; gives up when the disk fails."""
+        while self._waiting and self._disk_works:
+            await self._write()
 
     async def _write(self) -> None:
         batch = [self._waiting.popleft() for _ in range(min(BATCH_MAX, len(self._waiting)))]
-        if not batch:
-            return
-        self._busy = True
         try:
             await self._outbox.append([self._draft(pending) for pending in batch])
         except OutboxError as e:
             await self._failed(batch, e)
             return
-        finally:
-            self._busy = False
         if not self._disk_works:
             self._disk_works = True
             log.info("recording works again")
@@ -120,8 +116,3 @@ class Recorder:
         self.dropped += 1
         if self.dropped == 1:
             log.error("more than %d facts wait for the disk: the oldest are lost from here on", WAITING_MAX)
-
-
-def facts_of(records: list[Record]) -> list[Fact]:
-    """The facts of records, in order."""
-    return [record.fact for record in records]
