@@ -48,6 +48,7 @@ def setup_logging(service: str, level: str = "info") -> None:
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(_LEVELS[level])
+    logging.getLogger("aiosqlite").setLevel(logging.INFO)  # its debug lines carry the values of every statement
 
 
 def notify(message: str) -> None:
