@@ -50,7 +50,7 @@ def decode_envelope(payload: bytes) -> Envelope:
         raise WireError(f"event of {len(payload)} bytes: the limit is {MAX_EVENT_BYTES}")
     try:
         return _envelope_decoder.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError) as e:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
         raise WireError(str(e)) from e
 
 
@@ -61,7 +61,7 @@ def decode_data(envelope: Envelope) -> EventData | None:
         return None
     try:
         return decoder.decode(envelope.data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as e:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
         raise WireError(f"data of kind {envelope.type}: {e}") from e
 
 
@@ -71,5 +71,5 @@ def decode_message(payload: bytes, message_type: type[T]) -> T:
         raise WireError(f"message of {len(payload)} bytes: the limit is {MAX_STATE_BYTES}")
     try:
         return _message_decoders[message_type].decode(payload)  # type: ignore[index,return-value]
-    except (msgspec.DecodeError, UnicodeDecodeError) as e:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
         raise WireError(str(e)) from e

@@ -176,11 +176,15 @@ class State(Struct, frozen=True, kw_only=True):
     waiting: Count = 0  # events in the outbox without receipt
 
 
-class StreamHead(Struct, frozen=True, kw_only=True):
-    """How far a stream has been written by the node."""
+class StreamHead(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How far a stream has been written by the node; `first` = oldest event that it still holds (0 = not said).
+
+    What the centre misses below `first` can never come: it is named as lost and receipts go on.
+    """
 
     stream: Id
     seq: Count
+    first: Count = 0
 
 
 class LaneMeta(Struct, frozen=True, kw_only=True):
