@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
@@ -27,6 +28,7 @@ from configs.loader import ConfigError, load
 logger = logging.getLogger(__name__)
 
 OK, CONFIG_WRONG, CANNOT_START = 0, 2, 3
+_SWITCH_INTERVAL_S = 0.0005  # the writer's thread asks for the interpreter often; the default of 5 ms makes it queue
 _HTTP_CLOSE_S = 2
 
 
@@ -48,6 +50,7 @@ def main(config_path: Path) -> int:
 async def run(config: CollectorConfig, base: Path) -> int:
     """Run until SIGTERM or SIGINT. Relative paths in `config` are relative to `base`."""
     stop = stop_event()
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     try:
         await _serve(config, base, stop)
     except (CannotStart, StoreError) as e:
@@ -83,7 +86,12 @@ async def _serve(config: CollectorConfig, base: Path, stop: asyncio.Event) -> No
         app = create_app(fleet, reader, stop, version("menwei"), config.http.live_clients)
         server = _Server(
             uvicorn.Config(
-                app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=_HTTP_CLOSE_S
+                app,
+                log_config=None,
+                access_log=False,
+                log_level="warning",
+                lifespan="on",
+                timeout_graceful_shutdown=_HTTP_CLOSE_S,
             )
         )
         await _run_until(stop, server, listener, ingest, client)
@@ -100,7 +108,7 @@ async def _run_until(
     watch = asyncio.create_task(_announce(server, listener), name="announce")
     parts: set[asyncio.Task[None]] = {web, writer, bus}
     try:
-        await asyncio.wait(parts | {asked}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((*parts, asked), return_when=asyncio.FIRST_COMPLETED)
         notify("STOPPING=1")
         failed = [task for task in parts if task.done()]
         if not failed:
@@ -115,7 +123,7 @@ async def _run_until(
             task.result()
             raise CannotStart(f"{task.get_name()} ended by itself")
     finally:
-        rest = [task for task in (*parts, asked, watch) if not task.done()]
+        rest: list[asyncio.Task[Any]] = [task for task in (*parts, asked, watch) if not task.done()]
         for task in rest:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 import msgspec
 
@@ -16,6 +17,11 @@ from broker.wire.messages import Description, State
 StreamKey = tuple[str, str]  # node, stream
 EventRow = tuple[int, int, str, str, int, str | None, bytes]  # stream id, seq, kind, time, received, flaw, body
 QuarantineRow = tuple[int, str, str, int, bytes]  # received, topic, reason, size, body
+
+_ROWS_PER_INSERT = 100
+_INSERT = "INSERT INTO event (stream_id, seq, kind, time, received_ms, flaw, body) VALUES "
+_INSERT_ONE = _INSERT + "(?, ?, ?, ?, ?, ?, ?)"
+_INSERT_MANY = _INSERT + ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * _ROWS_PER_INSERT)
 
 
 @dataclass(slots=True)
@@ -58,10 +64,11 @@ def write_streams(db: sqlite3.Connection, rows: Mapping[StreamKey, StreamRow], n
 
 
 def write_events(db: sqlite3.Connection, rows: Sequence[EventRow]) -> None:
-    """Append events."""
-    db.executemany(
-        "INSERT INTO event (stream_id, seq, kind, time, received_ms, flaw, body) VALUES (?, ?, ?, ?, ?, ?, ?)", rows
-    )
+    """Append events, many rows per statement: each statement gives up and retakes the interpreter's lock once."""
+    whole = len(rows) - len(rows) % _ROWS_PER_INSERT
+    for at in range(0, whole, _ROWS_PER_INSERT):
+        db.execute(_INSERT_MANY, tuple(chain.from_iterable(rows[at : at + _ROWS_PER_INSERT])))
+    db.executemany(_INSERT_ONE, rows[whole:])
 
 
 def write_counters(db: sqlite3.Connection, totals: Tally) -> None:
