@@ -146,7 +146,7 @@ class _ChildBroker:
             )
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
-                while self._process.returncode is None and not await self._answers():  # noqa: ASYNC110 - another process
+                while self._process.returncode is None and not await self._answers():
                     await asyncio.sleep(_PROBE_PAUSE_S)
         except TimeoutError:
             await self.stop()
@@ -181,7 +181,8 @@ class NatsServer(_ChildBroker):
     def _command(self, program: str) -> list[str]:
         config = self.state_dir / "nats-server.conf"
         # The client listener cannot be switched off: it gets any free loopback port. max_ack_pending is the window of
-        # one subscription. ack_wait: later than the slowest commit of a collector, else everything comes twice.
+        # one subscription. ack_wait is how long unacknowledged messages stay away after a collector was killed: a
+        # reconnect alone does not bring them back. A collector slower than this gets harmless duplicates.
         config.write_text(f"""\
 server_name: menwei
 host: {self.host}
@@ -191,7 +192,7 @@ jetstream {{ store_dir: {_quoted(self.state_dir / "jetstream")} }}
 mqtt {{
   host: {self.host}
   port: {self.port}
-  ack_wait: "60s"
+  ack_wait: "5s"
   max_ack_pending: 1000
 }}
 """)
