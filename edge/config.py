@@ -1,4 +1,4 @@
-"""The gate's configuration: the only place where its option names are spelled. The notice's numbers are the policy's."""
+"""The gate's configuration: the only place where its options are spelled. The notice's numbers lie in the policy."""
 
 import base64
 import binascii
