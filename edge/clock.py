@@ -61,7 +61,7 @@ class SystemClock:
 
     async def sleep_until_mono(self, mono_ns: int) -> None:
         """Return once `mono_ns()` has reached this value."""
-        while (left_ns := mono_ns - time.monotonic_ns()) > 0:  # noqa: ASYNC110 - the loop may wake a whisker early
+        while (left_ns := mono_ns - time.monotonic_ns()) > 0:
             await asyncio.sleep(left_ns / NS_PER_S)
 
     def on_jump(self, callback: Callable[[], None]) -> None:

@@ -127,15 +127,22 @@ class Outbox:
     async def take(self, stream: str, after_seq: int, limit: int) -> list[Row]:
         """At most `limit` unreceipted events of a stream behind `after_seq`, in order. Raises OutboxError."""
         s = self._streams[stream]
-        first, last = s.key(max(after_seq, s.confirmed) + 1), s.key(s.head)  # never a row still being committed
+        first, last = max(after_seq, s.confirmed) + 1, s.head  # never a row still being committed
         try:
             found = await self._db.execute_fetchall(
                 "SELECT key, kind, payload FROM event WHERE key BETWEEN ? AND ? ORDER BY key LIMIT ?",
-                (first, last, limit),
+                (s.key(first), s.key(last), limit),
             )
         except sqlite3.Error as e:
             raise _ours(e, self._path) from e
-        return [Row(stream, key - s.key(0), kind, payload) for key, kind, payload in found]
+        first = max(first, s.confirmed + 1)  # receipts that came meanwhile may have deleted the beginning
+        rows = [Row(stream, key - s.key(0), kind, payload) for key, kind, payload in found if key >= s.key(first)]
+        missing = not found and first <= last and limit > 0
+        if missing or any(row.seq != seq for seq, row in enumerate(rows, start=first)):
+            raise OutboxError(
+                OutboxProblem.CORRUPT, f"outbox {self._path}: rows are missing behind {stream} {first}: {_DAMAGED}"
+            )
+        return rows
 
     async def firsts(self) -> list[Row]:
         """The unreceipted event waiting longest, of each stream that has any. Raises OutboxError."""
@@ -239,6 +246,8 @@ _SCHEMA = (
 _STREAMS = ((1, "a"), (2, "r"))  # number in the key, first letter of the id
 _SEQ_BITS = 48
 
+_DAMAGED = "it is damaged: restart the gate, which keeps it aside and begins anew"
+
 # By SQLite's primary result code: what it is and what to do next.
 _PROBLEMS: dict[int, tuple[OutboxProblem, str]] = {
     sqlite3.SQLITE_FULL: (OutboxProblem.FULL, "the disk is full: free space there; passes are held until then"),
@@ -252,11 +261,11 @@ _PROBLEMS: dict[int, tuple[OutboxProblem, str]] = {
     sqlite3.SQLITE_LOCKED: (OutboxProblem.IN_USE, "another process holds it: stop the other gate process first"),
     sqlite3.SQLITE_CORRUPT: (
         OutboxProblem.CORRUPT,
-        "it is damaged: restart the gate, which keeps it aside and begins anew",
+        _DAMAGED,
     ),
     sqlite3.SQLITE_NOTADB: (
         OutboxProblem.CORRUPT,
-        "it is damaged: restart the gate, which keeps it aside and begins anew",
+        _DAMAGED,
     ),
 }
 _FAILED = (OutboxProblem.FAILED, "the disk refuses: check the kernel log and the card; passes are held until then")
@@ -293,6 +302,7 @@ class _Stream:
 async def _open(path: Path, stream_id: Callable[[], str]) -> tuple[aiosqlite.Connection, list[_Stream]]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        await asyncio.to_thread(_probe, path)  # aiosqlite leaves a thread to itself when connecting fails
         db = await aiosqlite.connect(path, timeout=LOCK_WAIT_S, isolation_level="IMMEDIATE")
     except OSError as e:
         raise OutboxError(OutboxProblem.UNUSABLE, f"outbox {path}: {e}: make its folder writable for this user") from e
@@ -315,6 +325,10 @@ async def _open(path: Path, stream_id: Callable[[], str]) -> tuple[aiosqlite.Con
     except OutboxError:
         await db.close()
         raise
+
+
+def _probe(path: Path) -> None:
+    sqlite3.connect(path).close()
 
 
 async def _prepare(db: aiosqlite.Connection, path: Path, stream_id: Callable[[], str]) -> None:

@@ -127,7 +127,7 @@ class Pump:
                 return
             for row in page:
                 if not self._send_one(row):
-                    return
+                    break
 
     async def _next_page(self) -> list[Row]:
         room = self._window - len(self._in_flight)
@@ -135,14 +135,11 @@ class Pump:
             ahead = UNRECEIPTED_PER_WINDOW * self._window - (progress.sent - progress.receipted)
             limit = min(PAGE, room, ahead)
             if limit > 0 and progress.sent < self._outbox.heads()[stream]:
-                asked = progress.sent
-                page = await self._outbox.take(stream, asked, limit)
-                # A reconnect or a receipt may have come during the read: then the page is not the next one any more.
-                return page if progress.sent == asked else await self._next_page()
+                return await self._outbox.take(stream, progress.sent, limit)
         return []
 
     def _send_one(self, row: Row) -> bool:
-        """Hand a row to the client; False when the connection, or the row's turn, is gone."""
+        """Hand a row to the client; False when the connection is gone or a receipt or reconnect moved the turn."""
         progress = self._streams[row.stream]
         if not self._connected or row.seq != progress.sent + 1:
             return False
