@@ -234,5 +234,5 @@ def bus_error(place: str, error: OSError) -> DeviceError:
             )
         case number if number in GONE_ERRNOS:
             return DeviceMissing(f"{said}; enable I2C (dtparam=i2c_arm=on), load i2c-dev, check the bus")
-    # A lost transfer looks different on each adapter (no acknowledge is 121 on a Pi, 6 elsewhere; 5, 74 and 110 occur too).
+    # A lost transfer differs by adapter (no acknowledge is 121 on a Pi, 6 elsewhere; 5, 74, 110 occur too): all alike.
     return TransferFailed(f"{said}; check the wiring, the supply and the pull-ups")
