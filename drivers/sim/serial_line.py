@@ -16,7 +16,7 @@ from pathlib import Path
 
 BYTE_S = 10 / 9600  # 8N1 at 9600 Bd
 MERGE_S = 0.030  # a slow adapter hands over late, and then everything at once
-LOSS = 0.1  # share of bytes that a lossy line swallows
+LOSS = 0.1  # share of bytes that a lossy line swallows, unless told otherwise
 
 _PIECE_BYTES, _PIECE_PAUSE_S = 256, 0.002  # a line has a speed: a long code does not arrive in one moment
 _READ_BYTES = 4096
@@ -47,6 +47,7 @@ class SimSerialLine:
         self._on_bytes = on_bytes
         self._link = None if directory is None else directory / name
         self.manner = manner
+        self.loss = LOSS
         self.dropped = 0  # bytes that nobody took: line unplugged, or buffer full because nobody reads
         self._random = random.Random(seed)  # noqa: S311 - noise, not a secret
         self._loop = asyncio.get_running_loop()
@@ -114,7 +115,7 @@ class SimSerialLine:
             case Manner.ONE_BYTE:
                 self._queue.extend((data[i : i + 1], BYTE_S) for i in range(len(data)))
             case Manner.LOSSY:
-                self._enqueue(bytes(b for b in data if self._random.random() >= LOSS))
+                self._enqueue(bytes(b for b in data if self._random.random() >= self.loss))
             case Manner.NOISY:
                 self._enqueue(self._random.randbytes(self._random.randint(1, 8)) + data)
             case Manner.PERFECT:
