@@ -23,6 +23,7 @@ from broker.collector.schema import StoreError
 from broker.collector.store import Store
 from broker.collector.web.app import create_app
 from broker.daemon import notify, setup_logging, stop_event
+from broker.embedded import Engine, EngineError, engine
 from configs.loader import ConfigError, load
 
 logger = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 OK, CONFIG_WRONG, CANNOT_START = 0, 2, 3
 _SWITCH_INTERVAL_S = 0.0005  # the writer's thread asks for the interpreter often; the default of 5 ms makes it queue
 _HTTP_CLOSE_S = 2
+_BROKER_LOOK_S = 0.5
 
 
 class CannotStart(Exception):  # noqa: N818 - named by the condition
@@ -63,9 +65,12 @@ async def run(config: CollectorConfig, base: Path) -> int:
 async def _serve(config: CollectorConfig, base: Path, stop: asyncio.Event) -> None:
     limits = Limits(config.alarms.silence_s, config.alarms.gap_s)
     database = base / config.store.database
-    listener = _listen(config)
-    with contextlib.ExitStack() as resources:
+    async with contextlib.AsyncExitStack() as resources:
+        listener = _listen(config)
         resources.callback(listener.close)
+        own_broker = await _start_broker(config, base)
+        if own_broker is not None:
+            resources.push_async_callback(own_broker.stop)
         now = Now(time.monotonic(), time.time_ns() // 1_000_000)
         store = Store(database, limits, config.store.quarantine_rows, now)
         fleet = Fleet.of(store)
@@ -94,11 +99,16 @@ async def _serve(config: CollectorConfig, base: Path, stop: asyncio.Event) -> No
                 timeout_graceful_shutdown=_HTTP_CLOSE_S,
             )
         )
-        await _run_until(stop, server, listener, ingest, client)
+        await _run_until(stop, server, listener, ingest, client, own_broker)
 
 
 async def _run_until(
-    stop: asyncio.Event, server: "_Server", listener: socket.socket, ingest: Ingest, client: Client
+    stop: asyncio.Event,
+    server: "_Server",
+    listener: socket.socket,
+    ingest: Ingest,
+    client: Client,
+    own_broker: Engine | None,
 ) -> None:
     """Everything runs until `stop`; a part that ends or fails by itself takes the service down, for a fresh start."""
     web = asyncio.create_task(server.serve(sockets=[listener]), name="web")
@@ -107,6 +117,8 @@ async def _run_until(
     asked = asyncio.create_task(stop.wait(), name="stop")
     watch = asyncio.create_task(_announce(server, listener), name="announce")
     parts: set[asyncio.Task[None]] = {web, writer, bus}
+    if own_broker is not None:
+        parts.add(asyncio.create_task(_watch_broker(own_broker), name="broker"))
     try:
         await asyncio.wait((*parts, asked), return_when=asyncio.FIRST_COMPLETED)
         notify("STOPPING=1")
@@ -131,11 +143,28 @@ async def _run_until(
 
 async def _announce(server: "_Server", listener: socket.socket) -> None:
     """Tell systemd when the page answers; the database is open by then."""
-    while not server.started:  # noqa: ASYNC110 - uvicorn offers a flag, no event
+    while not server.started:
         await asyncio.sleep(0.02)
     host, port = listener.getsockname()[:2]
     logger.info("ready", extra={"fields": {"url": f"http://{host}:{port}/"}})
     notify("READY=1")
+
+
+async def _watch_broker(own_broker: Engine) -> None:
+    """Return when the broker that we started is gone: whoever restarts us restarts it."""
+    while own_broker.pid:
+        await asyncio.sleep(_BROKER_LOOK_S)
+
+
+async def _start_broker(config: CollectorConfig, base: Path) -> Engine | None:
+    if config.broker.engine == "external":
+        return None
+    own_broker = engine(config.broker.engine, base / config.broker.state_dir, config.broker.port)
+    try:
+        await own_broker.start()
+    except EngineError as e:
+        raise CannotStart(str(e)) from e
+    return own_broker
 
 
 def _listen(config: CollectorConfig) -> socket.socket:
@@ -155,9 +184,8 @@ def _settings(config: CollectorConfig, base: Path) -> Settings:
             word = (base / broker.password_file).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as e:
             raise CannotStart(f"cannot read broker.password_file: {e}; check its path and owner") from e
-    return Settings(
-        host=broker.host, port=broker.port, client_id=broker.client_id, username=broker.username, password=word
-    )
+    host = broker.host if broker.engine == "external" else "127.0.0.1"
+    return Settings(host=host, port=broker.port, client_id=broker.client_id, username=broker.username, password=word)
 
 
 class _Server(uvicorn.Server):

@@ -94,7 +94,8 @@ class Ingest:
         """The broker is gone; the client goes on trying."""
         self._fleet.health.connected = False
         self._fleet.version += 1
-        logger.warning("broker lost", extra={"fields": {"reason": reason}})
+        if not self._finishing:
+            logger.warning("broker lost", extra={"fields": {"reason": reason}})
 
     def finish(self) -> None:
         """Read no more, commit what is there, end the run."""

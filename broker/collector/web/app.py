@@ -8,9 +8,11 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from litestar import Litestar, MediaType, Request, Response, get
+from litestar.datastructures import MutableScopeHeaders
 from litestar.response import ServerSentEvent
 from litestar.response.sse import ServerSentEventMessage
 from litestar.static_files import create_static_files_router
+from litestar.types import Message, Scope
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from broker.collector import metrics
@@ -43,7 +45,7 @@ class Pages:
         self._fleet, self._reader = fleet, reader
         self._now_ms = now_ms or (lambda: time.time_ns() // 1_000_000)
         self._templates = Environment(
-            loader=FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=StrictUndefined
+            loader=FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
         )
         self._passages: list[PassageLine] = []
         self._passages_of = -1
@@ -91,16 +93,16 @@ def create_app(fleet: Fleet, reader: Reader, stop: asyncio.Event, version: str, 
     visitors = 0
 
     @get("/", media_type=MediaType.HTML)
-    async def page(request: Request[None, None, Any], lang: str | None = None) -> Response[str]:
-        language = _language(request, lang)
+    async def page(request: Request[None, None, Any]) -> Response[str]:
+        language = _language(request)
         headers = {"Vary": "Accept-Language", "Cache-Control": "no-store"}
         return Response(await pages.whole(language), media_type="text/html; charset=utf-8", headers=headers)
 
     @get("/live")
-    async def live(request: Request[None, None, Any], lang: str | None = None) -> Response[Any]:
+    async def live(request: Request[None, None, Any]) -> Response[Any]:
         if visitors >= live_clients:
             return Response("too many live pages are open; reload later", status_code=503, media_type=MediaType.TEXT)
-        return ServerSentEvent(stream(_language(request, lang)), headers={"Cache-Control": "no-store"})
+        return ServerSentEvent(stream(_language(request)), headers={"Cache-Control": "no-store"})
 
     async def stream(language: str) -> AsyncIterator[ServerSentEventMessage]:
         nonlocal visitors
@@ -141,11 +143,17 @@ def create_app(fleet: Fleet, reader: Reader, stop: asyncio.Event, version: str, 
             ready,
             create_static_files_router(path="/static", directories=[_HERE / "static"]),
         ],
-        response_headers=HEADERS,
+        before_send=[_add_headers],
         openapi_config=None,
         logging_config=None,
     )
 
 
-def _language(request: Request[None, None, Any], asked: str | None) -> str:
-    return choose(asked, request.headers.get("accept-language", ""))
+async def _add_headers(message: Message, _scope: Scope) -> None:
+    """Files and errors too: whatever leaves carries the policy."""
+    if message["type"] == "http.response.start":
+        MutableScopeHeaders.from_message(message).update(HEADERS)
+
+
+def _language(request: Request[None, None, Any]) -> str:
+    return choose(request.query_params.get("lang"), request.headers.get("accept-language", ""))
