@@ -72,11 +72,12 @@ def main(config_path: Path) -> int:
 async def run(config: EdgeConfig, rules: Rules) -> None:
     """Run until SIGTERM or SIGINT. Raises OSError, OutboxError, or the ExceptionGroup of a task that died."""
     stop = daemon.stop_event()
-    async with (
-        _hardware(config) as hardware,
-        contextlib.aclosing(await Outbox.open(state_path(config, "outbox.db"))) as outbox,
-    ):
-        await Node(config, rules, hardware, outbox).run(stop)
+    async with _hardware(config) as hardware:
+        outbox = await Outbox.open(state_path(config, "outbox.db"))
+        try:
+            await Node(config, rules, hardware, outbox).run(stop)
+        finally:
+            await outbox.close()
 
 
 @contextlib.asynccontextmanager

@@ -3,9 +3,9 @@
 import base64
 from collections.abc import Mapping
 
-from broker.wire.token import PassClaims, TokenProblem, TokenRefused, verify
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from broker.wire.token import PassClaims, TokenProblem, TokenRefused, verify
 from drivers.ports import BadScan, Medium, Scan, ScanProblem
 from edge.config import PassKey
 from edge.core.model import Direction, Pass, Reason

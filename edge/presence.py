@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from broker.client import Client, NotConnected, Publication
-
 from broker.wire import codec, messages
 from broker.wire.topics import DELIVERY, TopicKind, node_topic
 from edge import encode

@@ -1,4 +1,4 @@
-"""`menwei demo` and `menwei demo send`: arguments only; what they do lies in `menwei/demo/`, imported when asked for."""
+"""`menwei demo` and `menwei demo send`: arguments only; what they do lies in `menwei/demo/`, imported lazily."""
 
 import os
 import tempfile

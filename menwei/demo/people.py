@@ -3,9 +3,10 @@
 import base64
 from dataclasses import dataclass
 
-from broker.wire.token import PassClaims, sign
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from broker.wire.token import PassClaims, sign
 
 KEY_ID = b"demo"
 DAY_S = 86_400

@@ -1,12 +1,14 @@
 """The demo's real processes: one broker, one collector, three gates; started, watched, killed and ended here."""
 
 import asyncio
+import contextlib
 import shutil
 import signal
 import socket
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -168,22 +170,14 @@ class Compounds:
                 await asyncio.sleep(POLL_S)
 
 
-class _deadline:  # noqa: N801 - used as a statement
-    """`async with` that turns a time-out into StartFailed naming the process."""
-
-    def __init__(self, child: Child) -> None:
-        self._child, self._timeout = child, asyncio.timeout(READY_S)
-
-    async def __aenter__(self) -> None:
-        await self._timeout.__aenter__()
-
-    async def __aexit__(self, *raised: object) -> None:
-        try:
-            await self._timeout.__aexit__(*raised)
-        except TimeoutError:
-            raise StartFailed(
-                f"{self._child.name} was not ready within {READY_S:.0f} s; see {self._child.log}"
-            ) from None
+@contextlib.asynccontextmanager
+async def _deadline(child: Child) -> AsyncIterator[None]:
+    """Turn a time-out into StartFailed naming the process."""
+    try:
+        async with asyncio.timeout(READY_S):
+            yield
+    except TimeoutError:
+        raise StartFailed(f"{child.name} was not ready within {READY_S:.0f} s; see {child.log}") from None
 
 
 def _answers(url: str) -> bool:

@@ -24,8 +24,8 @@ async def ask(socket: Path, question: dict[str, Any]) -> dict[str, Any]:
             finally:
                 writer.close()
         answer = json.loads(line)
-    except (OSError, TimeoutError, json.JSONDecodeError) as e:
-        raise NoAnswer(f"{socket} does not answer ({e or type(e).__name__}): is the demo running?") from e
+    except (OSError, json.JSONDecodeError) as e:
+        raise NoAnswer(f"{socket} does not answer ({e}): is the demo running?") from e
     if not isinstance(answer, dict):
         raise NoAnswer(f"{socket} answered something that is no object")
     return answer

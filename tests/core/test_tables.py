@@ -82,7 +82,7 @@ def test_no_prompt_tells_a_fever() -> None:
 
 @pytest.mark.parametrize("diagram", [barrier.mermaid(), lane.mermaid()], ids=["barrier", "lane"])
 def test_diagrams_in_the_readme_are_those_of_the_tables(diagram: str) -> None:
-    assert diagram in README.read_text(encoding="utf-8"), "run: python -m edge.core.draw"
+    assert diagram in README.read_text(encoding="utf-8"), "run: python -m edge.draw"
 
 
 def test_reversal_before_the_arm_has_left_ends_open() -> None:

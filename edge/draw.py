@@ -1,4 +1,6 @@
-"""Draw the machines from their tables into this folder's README: `python -m edge.core.draw`."""
+"""Draw the machines of the core from their tables into its README: `python -m edge.draw`."""
+
+from pathlib import Path
 
 from edge.core import barrier, lane
 
@@ -16,9 +18,7 @@ def redrawn(readme: str) -> str:
 
 def main() -> None:
     """Rewrite the README in place."""
-    from pathlib import Path  # noqa: PLC0415 - the core itself touches no file
-
-    path = Path(__file__).with_name("README.md")
+    path = Path(__file__).parent / "core" / "README.md"
     path.write_text(redrawn(path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
