@@ -20,7 +20,10 @@ FIRST_PREV = "0" * 64  # `prev` of the first event of a stream
 
 
 class Envelope(Struct, frozen=True, kw_only=True):
-    """One recorded fact (CloudEvents names where they exist). `id` = node/stream/seq; `prev` = SHA-256 of the previous event's bytes."""
+    """One recorded fact (CloudEvents names where they exist).
+
+    `id` = node/stream/seq; `prev` = SHA-256 of the previous event's bytes.
+    """
 
     id: Annotated[str, Meta(max_length=130)]
     source: Annotated[str, Meta(max_length=130)]  # "/site/<site>/gate/<node>"
@@ -96,7 +99,10 @@ class Passage(Struct, frozen=True, kw_only=True):
 
 
 class Lockout(Struct, frozen=True, kw_only=True):
-    """Kind `lockout`: a cause that keeps a lane shut. cause: curfew | fever | fault | clock | command | sealed | tamper | disk; phase: started | ended."""
+    """Kind `lockout`: a cause that keeps a lane shut. phase: started | ended.
+
+    cause: curfew | fever | fault | clock | command | sealed | tamper | disk.
+    """
 
     lane: Id
     cause: Word
@@ -112,7 +118,10 @@ class Release(Struct, frozen=True, kw_only=True):
 
 
 class Fever(Struct, frozen=True, kw_only=True):
-    """Kind `fever` (alarm stream): one fever reading, or its hand-over. phase: raised | released; released_by: guard | time."""
+    """Kind `fever` (alarm stream): one fever reading, or its hand-over.
+
+    phase: raised | released; released_by: guard | time.
+    """
 
     lane: Id
     encounter: Id
@@ -162,7 +171,10 @@ class LaneStatus(Struct, frozen=True, kw_only=True):
 
 
 class State(Struct, frozen=True, kw_only=True):
-    """Topic `state`, retained, also the will. phase: ready | degraded | stopping | lost. `session` counts connections of this boot."""
+    """Topic `state`, retained, also the will. phase: ready | degraded | stopping | lost.
+
+    `session` counts connections of this boot.
+    """
 
     node: Id
     site: Id

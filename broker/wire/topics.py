@@ -53,7 +53,7 @@ class NodeTopic:
 
 
 def check_id(value: str) -> str:
-    """Return `value` if it can stand as one topic level everywhere (MQTT, NATS subjects, AMQP), else raise TopicError."""
+    """Return `value` if it can be one topic level anywhere (MQTT, NATS subjects, AMQP), else raise TopicError."""
     if not _ID.fullmatch(value):
         raise TopicError(f"{value!r} is not an id: use 1 to 40 of a-z, 0-9 and '-'")
     return value
