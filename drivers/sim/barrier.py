@@ -143,10 +143,9 @@ class SimBarrier:
         board: SimBoard,
         wiring: BarrierWiring,
         travel_s: float,
-        on_moved: Callable[[], None] = lambda: None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._moved = on_moved
+        self.on_moved: Callable[[], None] = lambda: None  # who watches the arm
         self._lines: dict[Line, bool] = dict.fromkeys(wiring.lines, False)
         self._terminals = board.terminals(wiring, self._relay)
         self.boom = Boom(time, self._boom_moved, travel_s)
@@ -179,7 +178,7 @@ class SimBarrier:
 
     def _boom_moved(self) -> None:
         self._show()
-        self._moved()
+        self.on_moved()
 
     def _show(self) -> None:
         """Bring every terminal to what its sensor says now."""
