@@ -29,7 +29,7 @@ from edge.core.facts import Prompt
 from edge.core.inputs import ClockIs, Stopping
 from edge.core.model import ClockTrust
 from edge.core.rules import Rules
-from edge.guard import GuardSocket
+from edge.guard import GuardDesk, GuardSocket
 from edge.hardware import Hardware, LaneDevices, real, state_path
 from edge.metrics import MetricsServer, NodeCollector, NodeStats
 from edge.outbox import Outbox, OutboxError
@@ -207,10 +207,9 @@ class Node:
         return show
 
     def _guard(self, controller: Controller) -> GuardSocket | None:
-        if self._config.guard_socket is None:
-            return None
-        lanes = frozenset(lane.lane for lane in self._rules.lanes)
-        return GuardSocket(Path(self._config.guard_socket), lanes, controller.offer, self._status.answer)
+        desk = GuardDesk(frozenset(lane.lane for lane in self._rules.lanes), controller.offer, self._status.answer)
+        self._hardware.meet_guard(desk.answer)
+        return None if self._config.guard_socket is None else GuardSocket(Path(self._config.guard_socket), desk)
 
     def _make_client(self) -> Client:
         receipts = node_topic(self._config.node, TopicKind.RECEIPT)

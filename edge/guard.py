@@ -116,13 +116,30 @@ def to_input(verb: Verb, lanes: frozenset[str]) -> GateInput | None:
             return None
 
 
-class GuardSocket:
-    """Serves the guard's console, and the simulated guard of the demo through the same verbs."""
+class GuardDesk:
+    """Understands the verbs; whoever speaks them, over the socket or in the simulated world, is answered alike."""
 
-    def __init__(
-        self, path: Path, lanes: frozenset[str], offer: Callable[[GateInput], None], status: Callable[[], bytes]
-    ) -> None:
-        self._path, self._lanes, self._offer, self._status = path, lanes, offer, status
+    def __init__(self, lanes: frozenset[str], offer: Callable[[GateInput], None], status: Callable[[], bytes]) -> None:
+        self._lanes, self._offer, self._status = lanes, offer, status
+
+    def answer(self, line: bytes) -> bytes:
+        """One line in, one line out."""
+        try:
+            verb = _decoder.decode(line)
+            given = to_input(verb, self._lanes)
+        except (msgspec.DecodeError, UnicodeDecodeError, UnknownLane) as e:
+            return _encoder.encode({"ok": False, "error": str(e)}) + b"\n"
+        if given is None:
+            return self._status() + b"\n"
+        self._offer(given)
+        return b'{"ok":true}\n'
+
+
+class GuardSocket:
+    """Serves the desk to the guard's console, this user alone."""
+
+    def __init__(self, path: Path, desk: GuardDesk) -> None:
+        self._path, self._desk = path, desk
         self._server: asyncio.Server | None = None
         self._open = 0
 
@@ -141,23 +158,11 @@ class GuardSocket:
             self._server.close()
             self._path.unlink(missing_ok=True)
 
-    def answer(self, line: bytes) -> bytes:
-        """One line in, one line out."""
-        try:
-            verb = _decoder.decode(line)
-            given = to_input(verb, self._lanes)
-        except (msgspec.DecodeError, UnicodeDecodeError, UnknownLane) as e:
-            return _encoder.encode({"ok": False, "error": str(e)}) + b"\n"
-        if given is None:
-            return self._status() + b"\n"
-        self._offer(given)
-        return b'{"ok":true}\n'
-
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open += 1
         try:
             while self._open <= CONNECTIONS_MAX and (line := await reader.readline()):
-                writer.write(self.answer(line))
+                writer.write(self._desk.answer(line))
                 await writer.drain()
         except ValueError:  # a line longer than the limit
             writer.write(_encoder.encode({"ok": False, "error": f"a line has at most {LINE_MAX_BYTES} bytes"}) + b"\n")

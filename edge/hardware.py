@@ -29,11 +29,16 @@ async def _nothing() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """Everything with a wire. `prompted` tells a simulated world what its public displays show."""
+    """Everything with a wire.
+
+    A simulated world also sees what the public displays show (`prompted`) and has a guard of its own, who speaks to the
+    desk that `meet_guard` is given.
+    """
 
     clock: Clock
     lanes: Mapping[str, LaneDevices]
     prompted: Callable[[str, str], None] = field(default=lambda _lane, _prompt: None)
+    meet_guard: Callable[[Callable[[bytes], bytes]], None] = field(default=lambda _desk: None)
     close: Callable[[], Awaitable[None]] = _nothing
 
 

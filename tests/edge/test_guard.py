@@ -16,7 +16,7 @@ from edge.core.inputs import (
     OccupantsDeclared,
 )
 from edge.core.model import ExceptionKind
-from edge.guard import LINE_MAX_BYTES, GuardSocket
+from edge.guard import LINE_MAX_BYTES, GuardDesk, GuardSocket
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ from edge.guard import LINE_MAX_BYTES, GuardSocket
 )
 def test_verbs_become_inputs(line: str, given: GateInput) -> None:
     offered: list[GateInput] = []
-    guard = GuardSocket(Path("unused"), frozenset({"main"}), offered.append, lambda: b"{}")
+    guard = GuardDesk(frozenset({"main"}), offered.append, lambda: b"{}")
     assert json.loads(guard.answer(line.encode())) == {"ok": True}
     assert offered == [given]
 
@@ -56,7 +56,7 @@ def test_verbs_become_inputs(line: str, given: GateInput) -> None:
 )
 def test_a_wrong_line_is_answered_with_what_is_wrong_and_does_nothing(line: bytes, says: str) -> None:
     offered: list[GateInput] = []
-    guard = GuardSocket(Path("unused"), frozenset({"main"}), offered.append, lambda: b"{}")
+    guard = GuardDesk(frozenset({"main"}), offered.append, lambda: b"{}")
     answer = json.loads(guard.answer(line))
     assert answer["ok"] is False
     assert says in answer["error"]
@@ -66,7 +66,8 @@ def test_a_wrong_line_is_answered_with_what_is_wrong_and_does_nothing(line: byte
 async def test_the_socket_is_the_guards_alone_and_survives_a_flood(tmp_path: Path) -> None:
     path = tmp_path / "guard.sock"
     path.write_text("left by a killed process")
-    guard = GuardSocket(path, frozenset({"main"}), lambda _given: None, lambda: b'{"ok":true,"node":"g"}')
+    desk = GuardDesk(frozenset({"main"}), lambda _given: None, lambda: b'{"ok":true,"node":"g"}')
+    guard = GuardSocket(path, desk)
     await guard.start()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     reader, writer = await asyncio.open_unix_connection(path)
