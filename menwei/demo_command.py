@@ -28,7 +28,10 @@ def run(
         Path | None, typer.Option("--json", metavar="FILE", help="Write the summary there (with --once).")
     ] = None,
     broker: Annotated[str, typer.Option("--broker", help="nats-server (embedded) or mosquitto.")] = "nats-server",
-    rate: Annotated[float, typer.Option("--rate", min=0.1, max=60, help="How fast the simulated time runs.")] = 0.0,
+    rate: Annotated[
+        float | None,
+        typer.Option("--rate", min=0.1, max=60, help="How fast the simulated time runs. Default 1, with --once 8."),
+    ] = None,
     lang: Annotated[str, typer.Option("--lang", help="zh or en; default by LANG.")] = "",
     http_port: Annotated[
         int, typer.Option("--http-port", min=0, max=65535, help="Port of the page; 0 takes a free one.")
