@@ -91,8 +91,6 @@ class TextFramer:
         self._size += len(part)
         if self._size <= CODE_BYTES_MAX:
             self._code += part
-        else:
-            self._code.clear()
 
     def _finish(self, *, complete: bool) -> list[Token]:
         code, size = bytes(self._code), self._size

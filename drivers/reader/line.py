@@ -18,12 +18,15 @@ class ScanLine:
 
     async def next(self, until_s: float | None = None) -> Token | None:
         """The next token; None when the loop's clock reaches `until_s`. Raises DeviceMissing when the line is gone."""
+        clock = asyncio.get_running_loop().time
         while not self._tokens:
             patience_s = self._framer.patience_s
             silent_at_s = None if patience_s is None else self.heard_s + patience_s
+            asked_s = clock()
             chunk = await self._port.read(min((t for t in (silent_at_s, until_s) if t is not None), default=None))
-            at_s = asyncio.get_running_loop().time() if chunk is None else chunk.at_s
-            if silent_at_s is not None and at_s >= silent_at_s:
+            at_s = clock() if chunk is None else chunk.at_s
+            # What arrives while we wait broke no silence that we saw: a late stamp only says that the loop was stalled.
+            if silent_at_s is not None and at_s >= silent_at_s and (chunk is None or at_s < asked_s):
                 self._tokens += self._framer.silence()
             if chunk is not None:
                 self.heard_s = chunk.at_s

@@ -111,6 +111,13 @@ def test_an_ambient_outside_the_rated_range_is_refused(raw: int):
         centi_celsius(Register.AMBIENT, raw)
 
 
+@pytest.mark.parametrize(("raw", "level"), [(0xFFFF, "high"), (0x0000, "low")])
+@pytest.mark.parametrize("register", Register)
+def test_a_stuck_line_is_named(register: Register, raw: int, level: str):
+    with pytest.raises(ValueRefused, match=f"stuck {level}"):
+        centi_celsius(register, raw)
+
+
 def test_ends_of_the_object_range():
     assert centi_celsius(Register.OBJECT_1, 0x27AD) == -70_01
     assert centi_celsius(Register.OBJECT_1, 0x7FFF) == 382_19

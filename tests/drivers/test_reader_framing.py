@@ -178,6 +178,15 @@ def test_a_framed_scan_that_lost_a_byte_does_not_swallow_the_next():
     assert framer.feed(broken + gm65.framed_scan(PASS)) == [bad(ScanProblem.FRAME, 8), qr(PASS)]
 
 
+def test_a_frame_inside_a_false_one_is_read_when_the_line_falls_silent():
+    framed = gm65.Gm65FramedFramer()
+    assert framed.feed(b"\2\0\0\xff" + gm65.framed_scan(PASS)) == []
+    assert framed.silence() == [bad(ScanProblem.FRAME, 4), qr(PASS)]
+    text = gm65.Gm65TextFramer(TextFramer())
+    assert text.feed(b"\2\0\0\xff" + gm65.reply(b"\xd6") + PASS + b"\r") == []
+    assert text.silence() == [CommandReply(ok=True, data=b"\xd6"), bad(ScanProblem.CONTROL_CHARACTERS, 4 + len(PASS))]
+
+
 @pytest.mark.parametrize("framer", FRAMERS)
 @given(chunks=st.lists(st.binary(max_size=700), max_size=6))
 def test_any_bytes_never_raise_and_the_next_good_code_is_read(framer: str, chunks: list[bytes]):

@@ -1,5 +1,6 @@
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -233,6 +234,33 @@ async def test_cancelling_a_read_loses_nothing(tmp_path: Path):
                 await asyncio.wait([reading])
                 got += [] if reading.cancelled() else [reading.result()]
         assert got == [Scan(PASS, Medium.QR)]
+
+
+async def test_codes_without_terminator_that_nobody_fetched_stay_apart(tmp_path: Path):
+    async with opened(*SETUPS["plain-none"][:3], tmp_path) as (simulated, reader):
+        for code in (b"A", b"B"):
+            simulated.present(code)
+            seen = len(reader._port._chunks)
+            async with asyncio.timeout(DEADLINE_S):
+                while len(reader._port._chunks) == seen:
+                    await asyncio.sleep(0.001)
+            silent_until_s = asyncio.get_running_loop().time() + 0.06
+            while asyncio.get_running_loop().time() < silent_until_s:
+                await asyncio.sleep(0.01)
+        assert [await read(reader), await read(reader)] == [Scan(b"A", Medium.QR), Scan(b"B", Medium.QR)]
+
+
+async def test_a_stalled_loop_does_not_tear_a_code_apart(tmp_path: Path):
+    async with opened(*SETUPS["plain-none"][:3], tmp_path, Manner.ONE_BYTE) as (simulated, reader):
+        reading = asyncio.create_task(read(reader))
+        simulated.present(PASS)
+        async with asyncio.timeout(DEADLINE_S):
+            while len(simulated.line._queue) > len(PASS) // 2 or not simulated.line._queue:
+                await asyncio.sleep(0)
+        stalled_until_s = time.monotonic() + 0.15
+        while time.monotonic() < stalled_until_s:
+            pass
+        assert await reading == Scan(PASS, Medium.QR)
 
 
 async def test_ten_kilobytes_are_one_complaint(tmp_path: Path):
