@@ -66,16 +66,12 @@ _FAULTS: Table = {
     "missing": ("未连接", "missing"),
     "refused": ("无权使用", "refused"),
     "transfer": ("通信失败", "transfer failed"),
-    "transfer_failed": ("通信失败", "transfer failed"),
     "value": ("读数异常", "value refused"),
-    "value_refused": ("读数异常", "value refused"),
+    "device": ("设备异常", "device failed"),
     "no_response": ("无响应", "no response"),
     "jam": ("卡阻", "jammed"),
-    "stuck": ("卡住", "stuck"),
-    "limits": ("限位矛盾", "limit switches contradict"),
-    "limit_conflict": ("限位矛盾", "limit switches contradict"),
-    "loop": ("地感故障", "loop fault"),
-    "photocell": ("光电故障", "photocell fault"),
+    "both_limits": ("限位矛盾", "limit switches contradict"),
+    "forced": ("被强行移动", "moved by force"),
 }
 
 TABLES: dict[str, Table] = {
