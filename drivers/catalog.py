@@ -1,4 +1,4 @@
-"""Names in a configuration to drivers. Hardware libraries are imported only when a driver that needs them is asked for."""
+"""Names in a configuration to drivers. A hardware library is imported only when a driver that needs it is asked for."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING

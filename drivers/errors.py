@@ -10,7 +10,7 @@ class DeviceMissing(DeviceError):  # noqa: N818 - named by the condition, as the
 
 
 class DeviceRefused(DeviceError):  # noqa: N818
-    """It is there, but we may not use it (permission, busy, wrong kind). Do not retry: somebody must change something."""
+    """It is there, but not for us (permission, busy, wrong kind). Do not retry: somebody must change something."""
 
 
 class TransferFailed(DeviceError):  # noqa: N818

@@ -35,7 +35,10 @@ class Thermometer(Protocol):
         """Find the device and say what it is. Raises DeviceMissing, DeviceRefused."""
 
     async def sample(self) -> ThermometerSample:
-        """One measurement, retried within the driver as its datasheet allows. Raises TransferFailed, ValueRefused, DeviceMissing."""
+        """One measurement, retried within the driver as its datasheet allows.
+
+        Raises TransferFailed, ValueRefused, DeviceMissing.
+        """
 
     async def close(self) -> None:
         """Let go of the bus."""
@@ -78,10 +81,16 @@ class CodeReader(Protocol):
     """A reader of printed codes or cards."""
 
     async def open(self) -> DeviceInfo:
-        """Open the line and, where the make allows it, put the reader into a known mode. Raises DeviceMissing, DeviceRefused."""
+        """Open the line and, where the make allows it, put the reader into a known mode.
+
+        Raises DeviceMissing, DeviceRefused.
+        """
 
     async def read(self) -> Scan | BadScan:
-        """Wait for the next presented code. Cancelling loses nothing. Raises DeviceMissing when the line is gone (then reopen)."""
+        """Wait for the next presented code. Cancelling loses nothing.
+
+        Raises DeviceMissing when the line is gone (then reopen).
+        """
 
     async def close(self) -> None:
         """Close the line."""
@@ -128,13 +137,18 @@ class BarrierPort(Protocol):
         """
 
     def levels(self) -> Mapping[Line, bool]:
-        """Present level of each wired line, read from the hardware now. Raises DeviceMissing."""
+        """Present level of each wired line, read from the hardware now. Raises DeviceMissing.
+
+        FIRE counts as active once it has been so for 200 ms, as with the edges.
+        """
 
     def pulse(self, relay: Relay, duration_ms: int) -> None:
         """Energise a relay for `duration_ms`, then release it even if the caller stalls; returns at once.
 
         Last-line interlock: energising OPEN or CLOSE while the other is energised, or less than 300 ms after it was
-        released, raises DeviceRefused and moves nothing. Raises DeviceMissing when the chip is gone.
+        released, raises DeviceRefused and moves nothing; at most 30 ms too early it waits for the rest of the 300 ms
+        instead (the caller cannot see when the release really came), unless `release` comes first. STOP also releases
+        OPEN and CLOSE, and is no more than that where no STOP relay is wired. Raises DeviceMissing when the chip is gone.
         """
 
     def release(self) -> None:
