@@ -148,7 +148,8 @@ class BarrierPort(Protocol):
         Last-line interlock: energising OPEN or CLOSE while the other is energised, or less than 300 ms after it was
         released, raises DeviceRefused and moves nothing; at most 30 ms too early it waits for the rest of the 300 ms
         instead (the caller cannot see when the release really came), unless `release` comes first. STOP also releases
-        OPEN and CLOSE, and is no more than that where no STOP relay is wired. Raises DeviceMissing when the chip is gone.
+        OPEN and CLOSE, and is no more than that where no STOP relay is wired.
+        Raises DeviceMissing when the chip is gone.
         """
 
     def release(self) -> None:
