@@ -60,9 +60,12 @@ _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 class TextFramer:
     """Codes as characters, ended by `line_end`; nothing but the end is removed (a base45 token may end in a space)."""
 
-    def __init__(self, line_end: LineEnd = LineEnd.NEWLINE, medium: Medium = Medium.QR) -> None:
+    def __init__(
+        self, line_end: LineEnd = LineEnd.NEWLINE, medium: Medium = Medium.QR, idle_end_s: float = IDLE_END_S
+    ) -> None:
         self._line_end = line_end
         self._medium = medium
+        self._idle_end_s = idle_end_s
         self._code = bytearray()  # kept up to the limit, dropped beyond
         self._size = 0  # of the code so far, kept or not
 
@@ -71,7 +74,7 @@ class TextFramer:
         """Silence that ends or spoils the code under way."""
         if not self._size:
             return None
-        return IDLE_END_S if self._line_end is LineEnd.SILENCE else STALE_S
+        return self._idle_end_s if self._line_end is LineEnd.SILENCE else STALE_S
 
     def feed(self, data: bytes) -> list[Token]:
         """Codes that `data` completes."""

@@ -6,7 +6,7 @@ from collections import deque
 from drivers.errors import DeviceError, DeviceMissing, DeviceRefused
 from drivers.ports import BadScan, DeviceInfo, Scan
 from drivers.reader import gm65
-from drivers.reader.framing import CommandReply, Framer, LineEnd, TextFramer
+from drivers.reader.framing import IDLE_END_S, CommandReply, Framer, LineEnd, TextFramer
 from drivers.reader.line import ScanLine
 from drivers.reader.serial_port import SerialPort
 
@@ -32,12 +32,14 @@ class QrReader:
         line_end: LineEnd = LineEnd.NEWLINE,
         configure: bool = True,
         mode: gm65.ScanMode = gm65.ScanMode.CONTINUOUS,
+        idle_end_s: float = IDLE_END_S,
         heartbeat_s: float = HEARTBEAT_S,
     ) -> None:
         self._url = url
         self._port = SerialPort(url, baud)
         self._framed = framed
         self._line_end = line_end
+        self._idle_end_s = idle_end_s
         self._configure = configure
         self._mode = mode
         self._heartbeat_s = heartbeat_s
@@ -84,7 +86,7 @@ class QrReader:
     def _framer(self) -> Framer:
         if self._framed:
             return gm65.Gm65FramedFramer()
-        text = TextFramer(self._line_end)
+        text = TextFramer(self._line_end, idle_end_s=self._idle_end_s)
         return gm65.Gm65TextFramer(text) if self._configure else text
 
     def _watch(self, line: ScanLine) -> None:

@@ -70,8 +70,6 @@ class SerialPort:
                 async with asyncio.timeout_at(until_s):
                     await self._arrived.wait()
             except TimeoutError:
-                await asyncio.sleep(0)  # after a stalled loop time is up before the waiting bytes were looked at:
-                await asyncio.sleep(0)  # one turn polls the descriptors, the next has run their callbacks
                 if not self._chunks:
                     return None
         chunk = self._chunks.popleft()
