@@ -84,7 +84,7 @@ class Client:
         self._reading = asyncio.Event()  # cleared while paused
         self._reading.set()
         self._closing = asyncio.Event()
-        self._announced: str | None = None  # the trouble already logged
+        self._announced: set[str] = set()  # troubles of this outage already logged
 
     async def run(self) -> None:
         """Connect, and again for ever; returns after `close`. Cancelling drops the connection, so the will speaks."""
@@ -177,9 +177,9 @@ class Client:
 
     def _announce(self, ended: _Ended) -> None:
         trouble = "refused" if ended.refused else "lost"
-        if trouble == self._announced:
+        if trouble in self._announced:
             return
-        self._announced = trouble
+        self._announced.add(trouble)
         fields = {"host": self._settings.host, "port": self._settings.port, "reason": ended.reason}
         if ended.refused:
             logger.error(
@@ -195,7 +195,7 @@ class Client:
     def _ready(self) -> None:
         """Every subscription is granted."""
         self.connected = True
-        self._announced = None
+        self._announced.clear()
         logger.info(
             "connected to the broker", extra={"fields": {"host": self._settings.host, "port": self._settings.port}}
         )
@@ -265,6 +265,7 @@ class _Connection:
         self._waiting: deque[tuple[Publication, asyncio.Future[None]]] = deque()
         self._ungranted: dict[int, str] = {}  # packet id of a SUBSCRIBE: its filter
         self._fd = -1
+        self._accepted = False
         self._ready = False
         self._paused = False
         self._quiet_until_s = 0.0  # paho's own keepalive check rests until then
@@ -423,7 +424,7 @@ class _Connection:
         try:
             finished = buffered.flush() if buffered is not None else not self._mqtt.want_write()
         except OSError as e:
-            self.end(_Ended(str(e)))
+            self._lost(e, str(e))
             return
         if finished:
             self._drained.set()
@@ -479,6 +480,7 @@ class _Connection:
         if reason.is_failure:
             self.end(_Ended(str(reason), refused=reason.value in _REFUSALS))
             return
+        self._accepted = True
         self._on_accepted()
         for topic_filter, qos in self._subscriptions:
             _, mid = self._mqtt.subscribe(topic_filter, qos)
@@ -512,4 +514,11 @@ class _Connection:
 
     def _on_disconnect(self, _mqtt: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         error = self._mqtt.buffered.error if self._mqtt.buffered is not None else None
-        self.end(_Ended(str(error or reason), refused=is_refusal(error)))
+        self._lost(error, str(error or reason))
+
+    def _lost(self, error: OSError | None, reason: str) -> None:
+        if self._settings.tls is not None and not self._accepted:
+            # TLS 1.3 judges our certificate after the handshake, and the alert is often lost with the connection.
+            self.end(_Ended(f"{reason}, before it accepted our certificate", refused=True))
+        else:
+            self.end(_Ended(reason, refused=is_refusal(error)))
