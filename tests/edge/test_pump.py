@@ -353,7 +353,7 @@ class RoughCentre:
     """A broker and collector that lose, repeat and shuffle: publications, PUBACKs, receipts, connections."""
 
     def __init__(self, seed: int, box: Outbox) -> None:
-        self.random = random.Random(seed)  # noqa: S311 - a repeatable test
+        self.random = random.Random(seed)
         self.box = box
         self.pump = Pump(box, self.publish, "gate-1", 25, clock=FastClock())
         self.skipped: list[tuple[str, int]] = []
